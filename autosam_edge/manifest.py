@@ -129,7 +129,10 @@ class Manifest:
 
     def __post_init__(self) -> None:
         for name in ("name", "version"):
-            _require(0 < len(getattr(self, name)) <= _MAX_NAME, name, f"1 to {_MAX_NAME} characters")
+            text = getattr(self, name)
+            _require(0 < len(text) <= _MAX_NAME, name, f"1 to {_MAX_NAME} characters")
+            # They stand in one line, and in DICOM, where a backslash separates two values.
+            _require(text.isprintable() and "\\" not in text, name, "one line without a backslash")
         for name in ("license", "intended_use", "training_data"):
             _require(len(getattr(self, name)) <= _MAX_SENTENCE, name, f"at most {_MAX_SENTENCE} characters")
         _require(self.input.overlap <= _MAX_OVERLAP, "input.overlap", f"at most {_MAX_OVERLAP}")

@@ -76,7 +76,7 @@ def _loaded(key: Path, load: Callable[[bytes], object]) -> object:
         with key.open("rb") as file:
             return load(file.read(_MAX_KEY_BYTES))
     except OSError as error:
-        raise KEY_INVALID(f"{key.name} cannot be read ({type(error).__name__}).") from error
+        raise KEY_INVALID(f"{key.name} cannot be read: {error.strerror}.") from error
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
         return None
 

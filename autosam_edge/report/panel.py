@@ -99,7 +99,7 @@ def _that_fit(warnings: Sequence[Sequence[Line]], room: int) -> list[Line]:
     for shown, warning in enumerate(warnings):
         if len(lines) + len(warning) + 1 > room:
             left = len(warnings) - shown
-            text = f"and {left} more, none of them more severe" if shown else f"no room for the warnings: {left}"
+            text = f"and {left} more, none of them more severe" if shown else f"warnings without room: {left}"
             return [*lines, (text, warning[0][1]), ("", QUIET)]
         lines += warning
     return [*lines, ("", QUIET)] if lines else []

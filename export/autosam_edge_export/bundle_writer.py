@@ -82,6 +82,7 @@ NO_DESCRIPTION = Description()
 @dataclass(frozen=True)
 class _WeightsFile:
     decision_weights: dict[str, float]
+    benchmark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,10 @@ def read_decision_weights(path: Path) -> dict[str, float]:
     Raises:
         ExportError: The file holds no decision weights (AE-EXPORT-014).
     """
-    return _read(_WeightsFile, path, DECISION_WEIGHTS_INVALID, "decision weights").decision_weights
+    found = _read(_WeightsFile, path, DECISION_WEIGHTS_INVALID, "decision weights")
+    if found.benchmark is not None:  # its key of this name says with which weights it was measured
+        raise DECISION_WEIGHTS_INVALID(f"{path.name} is the result of another command.")
+    return found.decision_weights
 
 
 def read_plausibility(path: Path) -> Thresholds:
@@ -200,8 +204,13 @@ class LoadedStudent:
             self.model(self.input.contract((96, 96, 96), DEFAULT_OVERLAP))
         except ValueError as error:
             raise DECISION_WEIGHTS_INVALID(
-                f"the decision weights or the confidence do not fit the student: {error}."
+                f"the decision weights or the map to the expected Dice do not fit the student: {error}."
             ) from error
+
+    @property
+    def organs(self) -> list[str]:
+        """Names of all organs that the student knows."""
+        return [label.name for label in self.labels]
 
     @cached_property
     def engine(self) -> TorchEngine:
@@ -274,7 +283,7 @@ def write_bundle(
     shutil.copyfile(student.weights, folder / STUDENT_FILE)
     (folder / "MODEL_CARD.md").write_text(student.model_card, encoding="utf-8")
     (folder / "parity.json").write_text(as_json(proof), encoding="utf-8")
-    (folder / "parity.md").write_text(as_markdown(proof), encoding="utf-8")
+    (folder / "parity.md").write_text(as_markdown(proof, student.organs), encoding="utf-8")
     provenance = {
         "student": student.kind,
         "merging": student.metadata.merging,

@@ -320,7 +320,8 @@ def _show(report: JsonObject) -> None:
     for row in rows:
         table.add_row(*row.values())
     show(table)
-    if report["doubt_of_times"]:
-        print(report["doubt_of_times"])
+    for remark in (report["not_compared"], report["doubt_of_times"]):
+        if remark:
+            print(remark)
     for line in delegation_lines(report):
         print(line)

@@ -40,6 +40,7 @@ from autosam_edge_export.monai_bundle import write_monai_bundle
 from autosam_edge_export.proof.cost import ArtifactCost, measure_cost, time_tiles
 from autosam_edge_export.proof.golden_vectors import write_golden
 from autosam_edge_export.proof.parity import MadeArtifact, compare, require, summarize
+from autosam_edge_export.proof.parity_report import not_compared
 from autosam_edge_export.proof.tolerances import TOLERANCES
 from autosam_edge_export.targets import TARGETS, wanted_artifacts
 from autosam_edge_export.targets.target import Target, preflight, require_packages
@@ -151,6 +152,7 @@ def _make_bundle(
         "model": student.name,
         "student": student.kind,
         "doubt_of_times": measured.doubt,
+        "not_compared": not_compared(proof, student.organs),
         "torch": {"tile_ms": measured.student_ms, "megabytes": _megabytes(student.weights)},
         "artifacts": [{"name": entry.name, **dataclasses.asdict(entry)} for entry in proof],
     }

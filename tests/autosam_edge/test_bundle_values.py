@@ -178,7 +178,8 @@ def label(**changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"name": ""}, {"name": "x" * 101}, {"license": "x" * 4001}, {"labels": []}, {"files": {"a": "0"}}),
+        *({"name": ""}, {"name": "x" * 101}, {"name": "a\nb"}, {"version": "a\\b"}, {"license": "x" * 4001}),
+        *({"labels": []}, {"files": {"a": "0"}}),
         *(contract(overlap=value) for value in (-0.1, 0.91, 1.0)),
         *(contract(patch=value) for value in ([512] * 3, [16, 16, -16], [16, 16, 16.5], [8] * 3, [1e9] * 3)),
         *(contract(window_hu=value) for value in ([0, 0], [-1e9, 1e9], [float("nan"), 1])),

@@ -127,7 +127,7 @@ def test_what_is_not_installed_comes_with_the_whole_command(exported, monkeypatc
 def test_an_export_on_a_busy_machine_says_so(doubt, capsys):
     """Below the table; nothing on a quiet one."""
     student = {"model": "m", "student": "s", "torch": {"tile_ms": 9.0, "megabytes": 1.0}}
-    _show({"bundle": "b", **student, "artifacts": [], "doubt_of_times": doubt})
+    _show({"bundle": "b", **student, "artifacts": [], "not_compared": "", "doubt_of_times": doubt})
     assert ("not to be trusted" in capsys.readouterr().out) is bool(doubt)
 
 

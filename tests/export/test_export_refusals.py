@@ -41,6 +41,9 @@ def test_decision_weights_and_confidence_that_do_not_fit_are_refused(checkpoint,
     (tmp_path / "weights.json").write_text('{"decision_weights": {"liver": "much"}}')
     with pytest.raises(ExportError, match=r"AE-EXPORT-014.*weights\.json"):
         read_decision_weights(tmp_path / "weights.json")
+    (tmp_path / "weights.json").write_text('{"benchmark": "confidence", "decision_weights": {}}')
+    with pytest.raises(ExportError, match=r"AE-EXPORT-014.*weights\.json is the result of another command"):
+        read_decision_weights(tmp_path / "weights.json")
 
 
 @pytest.mark.parametrize(

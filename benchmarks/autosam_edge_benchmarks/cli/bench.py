@@ -10,7 +10,16 @@ import typer
 
 from autosam_edge.bundle import default_bundle_path, open_bundle, open_bundles
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import BundleOption, Data, Engine, FileOut, Threads, refuse_given, split_commas
+from autosam_edge.cli.options import (
+    BundleOption,
+    Data,
+    Engine,
+    FileOut,
+    Threads,
+    refuse_given,
+    split_commas,
+    weights_in,
+)
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.read_scan import read
@@ -152,7 +161,13 @@ def edge_form(
     student: Annotated[Student, typer.Option("--student", help="Network of the student.")] = "swinunetr-tiny",
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", help="Weights of the student. Default: random weights.", exists=True),
+        typer.Option(
+            "--checkpoint",
+            help="Weights of a student, measured in place of --student: student.safetensors, or "
+            "the folder of a run or bundle with that file. Default: random weights of --student.",
+            exists=True,
+            callback=weights_in,
+        ),
     ] = None,
     out: Out = None,
 ) -> None:

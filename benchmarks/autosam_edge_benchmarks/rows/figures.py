@@ -174,7 +174,7 @@ class Roofline:
         gflop: Work of a tile, billions of multiplications and additions.
         megabytes: Bytes of a tile if every operator reads and writes memory once, MB.
         floor_ms: Shortest time of a tile: for each operator the longer of its work and its bytes, ms.
-        ratio: Median time of a tile divided by the floor.
+        ratio: Time of a tile, measured right after the peaks, divided by the floor.
         operators: Kinds of operators, slowest first.
     """
 

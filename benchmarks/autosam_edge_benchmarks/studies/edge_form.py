@@ -15,12 +15,13 @@ from torch import nn
 from autosam_edge.engines.selection import make_engine
 from autosam_edge.system.clock import doubt
 from autosam_edge_benchmarks.result_header import Result, new_result
+from autosam_edge_export.bundle_writer import NO_DESCRIPTION, LoadedStudent
 from autosam_edge_export.convert.to_onnx import store_half, store_int8, to_onnx
 from autosam_edge_export.edge import IN_ONNX, edge_form
 from autosam_edge_export.proof.cost import measure_cost, time_tiles
 from autosam_edge_training.data import BTCV_INTENSITY
 from autosam_edge_training.networks.hu_input import DeviceForm
-from autosam_edge_training.networks.students import build_student, load_student, parameter_count
+from autosam_edge_training.networks.students import build_student, parameter_count
 
 
 def measure_edge_form(
@@ -81,8 +82,8 @@ def measure_edge_form(
 def _load(student: str, checkpoint: Path | None) -> tuple[str, nn.Module]:
     """Name and network of the student."""
     if checkpoint is not None:
-        module, metadata = load_student(checkpoint)
-        return metadata.student, module
+        given = LoadedStudent(checkpoint, NO_DESCRIPTION)
+        return given.kind, given.module
     torch.manual_seed(0)
     module = build_student(student).eval()
     for name, parameter in module.named_parameters():

@@ -104,14 +104,26 @@ def as_json(entries: Sequence[ParityEntry]) -> str:
     return json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1, allow_nan=False) + "\n"
 
 
-def as_markdown(entries: Sequence[ParityEntry]) -> str:
-    """The text of ``parity.md``: one table of all artifacts, one of the organs, one per artifact."""
+def not_compared(entries: Sequence[ParityEntry], organs: Sequence[str]) -> str:
+    """A sentence on the organs that no comparison scan shows, as the student found none; empty without."""
+    absent = [organ for organ in organs if not any(organ in entry.organ_dice for entry in entries)]
+    return f"Found in no comparison scan, so not compared: {', '.join(absent)}." if absent else ""
+
+
+def as_markdown(entries: Sequence[ParityEntry], organs: Sequence[str]) -> str:
+    """The text of ``parity.md``: one table of all artifacts, one of the organs, one per artifact.
+
+    Args:
+        organs: Names of all organs that the student knows.
+    """
     lines = ["# The artifacts against the trained student", ""]
     scores = ("worst organ", "Dice", "mean Dice", "labels agree", "logits, rms")
     heading = ("artifact", "proof", *scores, "verdict")
     lines += _table(heading, (_artifact_row(entry) for entry in entries))
     lines += ["", "## Dice by organ", ""]
     lines += _table(("organ", *(entry.name for entry in entries)), _organ_rows(entries))
+    if absent := not_compared(entries, organs):
+        lines += ["", absent]
     for entry in entries:
         volumes = ", ".join(record.title for record in entry.volumes)
         lines += ["", f"## {entry.name}", ""]

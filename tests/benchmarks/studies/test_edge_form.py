@@ -8,6 +8,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("psutil")
 from autosam_edge.bundle import STUDENT_FILE, default_bundle_path
+from autosam_edge.errors import ExportError
 from autosam_edge_benchmarks.studies import edge_form
 from autosam_edge_training.networks.pocketnet import PocketNet
 
@@ -31,3 +32,10 @@ def test_a_checkpoint_names_its_student():
     student, module = edge_form._load("swinunetr-tiny", default_bundle_path() / STUDENT_FILE)
     assert student == "pocketnet"
     assert isinstance(module, PocketNet)
+
+
+def test_a_checkpoint_that_is_none_is_refused(tmp_path):
+    """As an export refuses it."""
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(ExportError, match=r"AE-EXPORT-002.*a\.json"):
+        edge_form._load("pocketnet", tmp_path / "a.json")

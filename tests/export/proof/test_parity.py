@@ -147,7 +147,9 @@ def test_some_tiles_are_those_with_most_organ(compared):
     assert records["some"].agreement == 1.0
     entry = summarize(artifact("fp32", "coreml", "interpreted"), [records["some"]])
     assert (entry.proof, entry.failures) == ("interpreted", ())
-    assert "Dice: mean over 2 tiles of v." in as_markdown([entry])
+    page = as_markdown([entry], ["spleen", "toe"])
+    assert "Dice: mean over 2 tiles of v." in page
+    assert "Found in no comparison scan, so not compared: toe." in page
     assert build_list(ParityEntry, parse_json(as_json([entry]).encode()), "parity.json") == [entry]
 
 

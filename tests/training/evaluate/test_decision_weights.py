@@ -163,6 +163,7 @@ def test_a_case_that_says_nothing_is_left_out(suspected):
     expected = fit()
     entries += [SimpleNamespace(**{**vars(first), "name": "empty"})]
     entries += [SimpleNamespace(**{**vars(first), "name": "part", "known": (1,)})]
+    first.known = (1, 2)  # all of them: as a case of a data set that is labeled wholly
     prepared.case = lambda name: SimpleNamespace(labels=whole * (name != "empty"))
     assert fit() == expected
     del entries[1:2]

@@ -171,6 +171,8 @@ def test_a_session_is_scored_under_its_model_s_name(prepared):
     assert (summary["overlap"], summary["engine"]) == (0.25, {"name": "fake"})
     assert summary["manifest_sha256"] == prepared.manifest_sha256
     assert summary["mean_dice"] == 1.0
+    assert summary["not_scored"] == [name for name in BTCV_NAMES[1:] if name != "liver"]
+    assert "Organs that the model does not know; they are not in the means: spleen, " in as_markdown(summary)
 
 
 @pytest.fixture

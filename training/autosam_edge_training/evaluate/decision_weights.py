@@ -66,7 +66,7 @@ def collect(
 ) -> list[CaseProbabilities]:
     """Run the scans of a split and keep the network's probabilities.
 
-    A scan that has no organ, or whose labels are known in part only, says nothing and is left out.
+    A scan that has no organ, or in which some organs are not labeled, says nothing and is left out.
 
     Raises:
         TrainingError: The data have another spacing or other labels than the model (AE-TRAIN-008).
@@ -77,8 +77,10 @@ def collect(
     cases = []
     for entry in split_entries(prepared, split):
         labels = prepared.case(entry.name).labels
-        if entry.known is not None or not labels.any():
-            log(f"case {entry.name}: left out, it has no organ or is labeled in part")
+        known_in_part = entry.known is not None and len(entry.known) < prepared.classes - 1
+        if known_in_part or not labels.any():
+            why = "some organs are not labeled in it" if known_in_part else "it has no organ"
+            log(f"case {entry.name}: left out, {why}")
             continue
         entry.check()
         run = session.plan(read_nifti(entry.image))

@@ -239,6 +239,9 @@ def evaluate_method(
         progress=progress,
     )
     details |= {"empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
+    known = set(map(total_segmentator_name, names))
+    if missing := [name for name in prepared.labels[1:] if total_segmentator_name(name) not in known]:
+        details["not_scored"] = missing
     if seen:
         details["seen"] = list(seen)
     return scores, report(scores, split, details)

@@ -113,6 +113,8 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"The model was trained on cases of these names; it is better on the same scans: {names}."
         )
+    if missing := summary.get("not_scored"):
+        lines.append(f"Organs that the model does not know; they are not in the means: {', '.join(missing)}.")
     if found := summary.get("false_positives"):
         organs = ", ".join(f"{name} (cases: {f['cases']}, {f['ml']:.1f} ml)" for name, f in found.items())
         how = "count as 0" if summary.get("empty") == "challenge" else "are not in the means"
