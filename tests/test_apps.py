@@ -8,11 +8,12 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
+from autosam_edge_test_mistakes import labels_of_mistake
 
 from autosam_edge import verify
 from autosam_edge.bundle import default_bundle_path, open_bundle
@@ -20,8 +21,6 @@ from autosam_edge.engines.onnx_engine import ort
 from autosam_edge.engines.selection import EQUAL_DICE
 from autosam_edge.manifest import SCHEMA_VERSION
 from autosam_edge.model import InputContract
-from autosam_edge.pipeline.run import TileRun
-from autosam_edge.session import Session
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "apps.md").read_text()
@@ -91,31 +90,12 @@ def test_the_contract_and_the_thresholds_are_the_runtimes():
 
 
 @pytest.mark.parametrize("mistake", ["air beyond the ends", "no rows beyond the ends", "no decision weights"])
-def test_a_mistake_shows_in_the_golden_labels(mistake, monkeypatch):
+def test_a_mistake_shows_in_the_golden_labels(mistake):
     """Where an app leaves a rule out, more than 5 % of the default bundle's golden labels differ."""
-    golden = verify.read_golden_scan(open_bundle())
-    model = open_bundle().model
-    if mistake == "no decision weights":
-        model = replace(model, decision_weights={})
-    elif mistake == "no rows beyond the ends":
-        model = replace(model, input=replace(model.input, rows_beyond_ends=0))
-    else:
-        monkeypatch.setattr(TileRun, "_image", image_with_air(TileRun._image))
-    labels = Session(model, golden.formula).segment(golden.volume).labels
+    golden, model = verify.read_golden_scan(open_bundle()), open_bundle().model
+    labels = labels_of_mistake(mistake, model, golden.formula, golden.volume)
     assert (labels != golden.labels).mean() > 0.05
     assert "more than 5 % of `labels` change" in PAGE
-
-
-def image_with_air(image):
-    """Rows of the padded scan as an app sees them that pads its ends with air."""
-
-    def rows(run, start, stop):
-        inside = np.arange(start, stop) - run._tiles.pad_before[0]
-        filled = image(run, start, stop)
-        filled[(inside < 0) | (inside >= run._tiles.shape[0])] = run._model.input.window_hu[0]
-        return filled
-
-    return rows
 
 
 # A network whose logit of class c is c times the voxel, plus what its "model file" says.

@@ -99,7 +99,8 @@ def _that_fit(warnings: Sequence[Sequence[Line]], room: int) -> list[Line]:
     for shown, warning in enumerate(warnings):
         if len(lines) + len(warning) + 1 > room:
             left = len(warnings) - shown
-            text = f"and {left} more, none of them more severe" if shown else f"warnings without room: {left}"
+            unshown = f"{left} warning{'s' * (left > 1)}: no room here"
+            text = f"and {left} more, none of them more severe" if shown else unshown
             return [*lines, (text, warning[0][1]), ("", QUIET)]
         lines += warning
     return [*lines, ("", QUIET)] if lines else []

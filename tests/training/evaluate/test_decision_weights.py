@@ -22,6 +22,7 @@ from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.session import Session
 from autosam_edge_training.data import Prepared
+from autosam_edge_training.data.case import UNKNOWN
 from autosam_edge_training.evaluate import seen_cases
 from autosam_edge_training.evaluate.decision_weights import (
     CaseProbabilities,
@@ -164,7 +165,10 @@ def test_a_case_that_says_nothing_is_left_out(suspected):
     entries += [SimpleNamespace(**{**vars(first), "name": "empty"})]
     entries += [SimpleNamespace(**{**vars(first), "name": "part", "known": (1,)})]
     first.known = (1, 2)  # all of them: as a case of a data set that is labeled wholly
-    prepared.case = lambda name: SimpleNamespace(labels=whole * (name != "empty"))
+    entries += [SimpleNamespace(**{**vars(first), "name": "holes"})]
+    holes = np.where(np.indices(whole.shape)[0] < 6, UNKNOWN, whole).astype(np.uint8)
+    labels_of = {"empty": np.zeros_like(whole), "holes": holes}
+    prepared.case = lambda name: SimpleNamespace(labels=labels_of.get(name, whole))
     assert fit() == expected
     del entries[1:2]
     with pytest.raises(InputError, match="AE-DATA-005"):

@@ -21,6 +21,7 @@ from autosam_edge.session import Session
 from autosam_edge.system.clock import today
 from autosam_edge.system.machine import describe_machine
 from autosam_edge_training.data import Prepared, Split
+from autosam_edge_training.data.case import UNKNOWN
 from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SPLIT_EMPTY
 from autosam_edge_training.evaluate.evaluator import split_entries
 from autosam_edge_training.strict import JsonObject
@@ -66,7 +67,7 @@ def collect(
 ) -> list[CaseProbabilities]:
     """Run the scans of a split and keep the network's probabilities.
 
-    A scan that has no organ, or in which some organs are not labeled, says nothing and is left out.
+    A scan that has no organ, or in which an organ or a voxel is not labeled, says nothing and is left out.
 
     Raises:
         TrainingError: The data have another spacing or other labels than the model (AE-TRAIN-008).
@@ -77,9 +78,10 @@ def collect(
     cases = []
     for entry in split_entries(prepared, split):
         labels = prepared.case(entry.name).labels
-        known_in_part = entry.known is not None and len(entry.known) < prepared.classes - 1
-        if known_in_part or not labels.any():
-            why = "some organs are not labeled in it" if known_in_part else "it has no organ"
+        organs_known = prepared.classes - 1 if entry.known is None else len(entry.known)
+        in_part = organs_known < prepared.classes - 1 or bool((labels == UNKNOWN).any())
+        if in_part or not labels.any():
+            why = "it is labeled in part" if in_part else "it has no organ"
             log(f"case {entry.name}: left out, {why}")
             continue
         entry.check()
