@@ -75,7 +75,7 @@ class Grid:
             raise ValueError("the affine must be a finite 4x4 matrix whose last row is 0 0 0 1")
         # Against the lengths: voxels in another unit, such as meters, are small and not flat.
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
-        if abs(np.linalg.det(affine[:3, :3])) <= 1e-9 * lengths.prod():
+        if not lengths.all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-9 * lengths.prod():
             raise ValueError("the affine must have three independent axes")
         affine.setflags(write=False)
         object.__setattr__(self, "shape", shape)

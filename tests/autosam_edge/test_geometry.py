@@ -64,7 +64,15 @@ def test_a_tilt_below_45_degrees_does_not_swap_axes(angles):
     assert Orientation.of(Grid((4, 4, 4), affine)) == Orientation((0, 1, 2), (False, False, False))
 
 
-@pytest.mark.parametrize("affine", [np.zeros((4, 4)), np.full((4, 4), np.nan), np.diag([1.0, 1.0, 0.0, 1.0])])
+@pytest.mark.parametrize(
+    "affine",
+    [
+        np.zeros((4, 4)),
+        np.full((4, 4), np.nan),
+        np.diag([1.0, 1.0, 0.0, 1.0]),
+        np.diag([1.0, 1.0, 1e-304, 1.0]),  # the square of the length is 0
+    ],
+)
 def test_an_affine_that_is_not_one_is_refused(affine):
     """No grid without three independent axes."""
     with pytest.raises(ValueError, match="affine"):

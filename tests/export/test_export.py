@@ -201,7 +201,8 @@ def test_the_parity_report_names_every_organ(exported):
     bundle = Bundle(exported[0])
     entries = build_list(ParityEntry, parse_json(bundle.read("parity.json")), "parity.json")
     assert as_json(entries).encode() == bundle.read("parity.json")
-    assert as_markdown(entries).encode() == bundle.read("parity.md")
+    organs = [label.name for label in bundle.manifest.labels]
+    assert as_markdown(entries, organs).encode() == bundle.read("parity.md")
     for organ in json.loads(bundle.read("parity.json"))[0]["volumes"][0]["organs"]:
         assert {"dice", "hd95_mm", "ml", "ml_difference", "percent"} <= set(organ)
         assert organ["organ"].encode() in bundle.read("parity.md")
