@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 from unittest import mock
 
@@ -16,29 +15,42 @@ from autosam_edge.session import Session
 
 
 def changed_input(**changes):
-    return lambda model: (replace(model, input=replace(model.input, **changes)), ())
+    """A model with another input contract."""
+    return lambda model, *scan: labels_of(replace(model, input=replace(model.input, **changes)), *scan)
 
 
 def without(**rules):
-    return lambda model: (replace(model, **rules), ())
+    """A model without a rule."""
+    return lambda model, *scan: labels_of(replace(model, **rules), *scan)
 
 
 def patched(*patch):
-    return lambda model: (model, (patch,))
+    """The runtime with one function in the place of another."""
+
+    def labels(*model_and_scan):
+        with mock.patch.object(*patch):
+            return labels_of(*model_and_scan)
+
+    return labels
 
 
 def scored(score):
-    """Parts of an organ whose score is the sum of ``score``, a function of a model and (winner, p)."""
+    """The score of a part is the sum of ``score``, a function of (model, winner, p)."""
     push = OnePartFilter.push
 
-    def make(model):
+    def labels(model, *scan):
         def wrong(one_part, winner, probability):
             # What the filter computes from this probability is the score, times 256.
             push(one_part, winner, (256.0 * score(model, winner, probability) + 254.0) / 510.0)
 
-        return model, ((OnePartFilter, "push", wrong),)
+        return patched(OnePartFilter, "push", wrong)(model, *scan)
 
-    return make
+    return labels
+
+
+def labels_of(model, formula, volume):
+    """Labels (D, H, W) of a volume, with a formula in the place of the network."""
+    return Session(model, formula).segment(volume).labels
 
 
 def weighted(model, winner, probability):
@@ -65,9 +77,19 @@ def image_with_air(image):
     return rows
 
 
-BEYOND_BOX = "no background beyond the box along H and W"
+def labels_beyond_box(model, formula, volume):
+    """Beyond the box along H and W, each voxel has the label of the nearest one inside."""
+    orientation, planned = volume.grid.orientation, TileRun(model, volume)
+    labels = orientation.to_canonical(labels_of(model, formula, volume))
+    _, height, width = (axis.covered for axis in axis_maps(planned._resampler, planned.box))
+    sides = [
+        (part.start, side - part.stop) for part, side in zip((height, width), labels.shape[1:], strict=True)
+    ]
+    return orientation.from_canonical(np.pad(labels[:, height, width], ((0, 0), *sides), mode="edge"))
+
+
 MISTAKES = {
-    BEYOND_BOX: None,
+    "no background beyond the box along H and W": labels_beyond_box,
     "resampling without antialias": patched(resample, "resampling_matrix", nearest_line),
     "no crop to the body": patched(
         run, "body_box", lambda hu, grid: tuple(slice(0, side) for side in grid.shape)
@@ -91,32 +113,10 @@ MISTAKES = {
     ),
     "the score of a part is computed from p times the decision weight": scored(weighted),
 }
-"""By the words of the page: a function of a model to the changed model and to the patches of the runtime."""
+"""By the words of the page: a function of (model, formula, volume) to the labels that an app then finds."""
 
 WITHOUT_DECISION_WEIGHTS = {
     "no decision weights",
     "the score of a part is computed from p times the decision weight",
 }
 """Those that are none for a model without decision weights."""
-
-
-def labels_of_mistake(mistake, model, formula, volume):
-    """Labels (D, H, W) of a volume by an app that makes the mistake."""
-    if mistake == BEYOND_BOX:
-        return labels_beyond_box(model, formula, volume)
-    changed, patches = MISTAKES[mistake](model)
-    with ExitStack() as undo:
-        for patch in patches:
-            undo.enter_context(mock.patch.object(*patch))
-        return Session(changed, formula).segment(volume).labels
-
-
-def labels_beyond_box(model, formula, volume):
-    """Beyond the box along H and W, each voxel has the label of the nearest one inside."""
-    orientation, planned = volume.grid.orientation, TileRun(model, volume)
-    labels = orientation.to_canonical(Session(model, formula).segment(volume).labels)
-    _, height, width = (axis.covered for axis in axis_maps(planned._resampler, planned.box))
-    sides = [
-        (part.start, side - part.stop) for part, side in zip((height, width), labels.shape[1:], strict=True)
-    ]
-    return orientation.from_canonical(np.pad(labels[:, height, width], ((0, 0), *sides), mode="edge"))

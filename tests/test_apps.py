@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from autosam_edge_test_mistakes import labels_of_mistake
+from autosam_edge_test_mistakes import MISTAKES
 
 from autosam_edge import verify
 from autosam_edge.bundle import default_bundle_path, open_bundle
@@ -93,7 +93,7 @@ def test_the_contract_and_the_thresholds_are_the_runtimes():
 def test_a_mistake_shows_in_the_golden_labels(mistake):
     """Where an app leaves a rule out, more than 5 % of the default bundle's golden labels differ."""
     golden, model = verify.read_golden_scan(open_bundle()), open_bundle().model
-    labels = labels_of_mistake(mistake, model, golden.formula, golden.volume)
+    labels = MISTAKES[mistake](model, golden.formula, golden.volume)
     assert (labels != golden.labels).mean() > 0.05
     assert "more than 5 % of `labels` change" in PAGE
 

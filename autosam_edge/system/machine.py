@@ -83,7 +83,7 @@ def _control_groups(controller: str, root: Path, own: Path) -> list[Path]:
     """
     tops = {"": root, controller: root / controller}
     folders = [*tops.values()]
-    for line in own.read_text().splitlines() if own.exists() else ():
+    for line in os.fsdecode(own.read_bytes()).splitlines() if own.exists() else ():
         _, controllers, group = line.split(":", 2)  # version 2 names no controllers
         for top in (tops[name] for name in controllers.split(",") if name in tops):
             inner = top / group.lstrip("/")

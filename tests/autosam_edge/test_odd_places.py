@@ -97,7 +97,7 @@ def test_more_threads_than_cores_are_refused(threads, monkeypatch):
 def write_control_group(root, files):
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
+        (root / name).write_bytes(os.fsencode(text))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,7 @@ SLURM = "slurm/job_7/step_0"
         ),
         ("0::/../../outside", {"memory.max": str(2**30), "cpu.max": "max"}, None, 1024.0),
         ("4:memory:/docker/of the host\n0::/", {"memory/memory.limit_in_bytes": str(2**30)}, None, 1024.0),
+        ("0::/j\udcff", {"j\udcff/memory.max": str(2**30)}, None, 1024.0),  # a name that is no UTF-8
     ],
 )
 def test_the_limit_of_a_job_within_other_groups_is_read(own, files, quota, limit, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-from autosam_edge_test_mistakes import MISTAKES, WITHOUT_DECISION_WEIGHTS, labels_of_mistake
+from autosam_edge_test_mistakes import MISTAKES, WITHOUT_DECISION_WEIGHTS
 from autosam_edge_test_support import write_bundle
 
 from autosam_edge.bundle import Bundle, open_bundle
@@ -47,7 +47,7 @@ def test_a_mistake_of_an_app_shows_in_the_labels(mistake, golden_scan):
     model, volume, formula, labels = golden_scan
     if mistake in WITHOUT_DECISION_WEIGHTS and not model.decision_weights:
         pytest.skip("the model has no decision weights")
-    wrong = labels_of_mistake(mistake, model, formula, volume)
+    wrong = MISTAKES[mistake](model, formula, volume)
     assert (wrong != labels).mean() > 50 * (1 - _LABEL_AGREEMENT)
 
 
